@@ -44,6 +44,9 @@ class _SenderToCome(whole.Sender):
     def beside(self, named: Any) -> Sequence[Any] | None:
         return self._shipping().beside(named)
 
+    def own_way(self, value: Any) -> Any:
+        return self._shipping().own_way(value)
+
     @staticmethod
     def _shipping() -> whole.Sender:
         from stealmesh.shipping.named import ProgramsSender

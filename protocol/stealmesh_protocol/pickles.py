@@ -22,7 +22,6 @@ from typing import Any, NoReturn
 from stealmesh_protocol import unasked, whole
 from stealmesh_protocol.data_only import PICKLES
 from stealmesh_protocol.errors import CannotLoad, CannotShip
-from stealmesh_protocol.open_ends import handed_over
 from stealmesh_protocol.raised import Refused, headline, interruptible
 
 
@@ -196,7 +195,7 @@ class NamingPickler(pickle.Pickler):
             if beside:
                 self.named.append(value)
                 self.beside += beside
-        return handed_over(value)
+        return whole.sender().own_way(value)
 
 
 def quickly_pickled(value: Any) -> bytes | None:

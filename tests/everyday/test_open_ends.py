@@ -24,7 +24,7 @@ from tests.everyday.programs import run
 from tests.hostile.place import Place
 
 import stealmesh
-from stealmesh_protocol.open_ends import handed_over
+from stealmesh.shipping.open_ends import handed_over
 
 pytestmark = pytest.mark.real
 
@@ -216,6 +216,28 @@ def test_globals_that_only_children_share_are_refused_by_name(tmp_path: Path) ->
     done = run(SHARED, tmp_path)
     names = ("counter", "array", "raw", "lock", "queue", "event", "nested")
     assert done.stdout.splitlines() == [f"'{name}' True" for name in names], done.stderr
+
+
+def test_so_are_those_of_the_programs_modules(tmp_path: Path) -> None:
+    (tmp_path / "shared.py").write_text(
+        "import multiprocessing\n"
+        "lock = multiprocessing.Lock()\n"
+        "def guarded():\n"
+        "    with lock:\n"
+        "        return 1\n"
+    )
+    source = """
+        import stealmesh
+        import shared
+
+        with stealmesh.Mesh(workers=1) as mesh:
+            try:
+                print(mesh.submit(shared.guarded).result())
+            except stealmesh.CannotShip as refused:
+                print("shared.lock" in str(refused), "Manager" in str(refused))
+    """
+    done = run(source, tmp_path)
+    assert done.stdout == "True True\n", done.stderr
 
 
 def test_shared_memory_goes_nowhere_as_a_copy(mesh: stealmesh.Mesh) -> None:

@@ -13,12 +13,14 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy
 import pytest
 from tests.everyday.programs import run
 from tests.hostile.place import Place
@@ -272,6 +274,31 @@ def test_what_a_program_sets_at_its_head(tmp_path: Path) -> None:
     assert "not this" not in done.stderr
 
 
+BACK_AND_FORTH = """
+import decimal
+import stealmesh
+
+def third():
+    return len(str(decimal.Decimal(1) / 3))
+
+def digits():
+    return decimal.getcontext().prec
+
+if __name__ == "__main__":
+    with stealmesh.Mesh(workers=1) as mesh:
+        found = []
+        for precision in (28, 50, 28):
+            decimal.getcontext().prec = precision
+            found += [mesh.submit(third).result() - 2, mesh.submit(digits).result()]
+        print(found)
+"""
+
+
+def test_a_program_that_has_nothing_of_its_own_any_more_says_so(tmp_path: Path) -> None:
+    done = run(BACK_AND_FORTH, tmp_path)
+    assert done.stdout == "[28, 28, 50, 50, 28, 28]\n", done.stderr
+
+
 # ---------------------------------------------------------------- without a mesh
 
 
@@ -284,13 +311,11 @@ def test_a_program_that_sets_nothing_says_nothing(tmp_path: Path) -> None:
 def test_what_is_read_can_be_made(name: str) -> None:
     kind = setting_kinds.KINDS[name]
     before = kind.now()
-    if before is None:
-        pytest.skip("numpy is not loaded")
     kind.put(before)
     assert kind.now() == before
 
 
-CHANGES = {
+CHANGES: dict[str, Callable[[], Any]] = {
     "precision": lambda: setattr(decimal.getcontext(), "prec", 30),
     "rounding": lambda: setattr(decimal.getcontext(), "rounding", decimal.ROUND_UP),
     "trap": lambda: decimal.getcontext().traps.__setitem__(decimal.Inexact, True),
@@ -298,6 +323,7 @@ CHANGES = {
     "recursion": lambda: sys.setrecursionlimit(sys.getrecursionlimit() + 7),
     "timeout": lambda: socket.setdefaulttimeout(1.25),
     "level": lambda: logging.getLogger().setLevel(logging.CRITICAL),
+    "errors of numpy": lambda: numpy.seterr(over="raise"),
     "handler": lambda: logging.getLogger().addHandler(logging.NullHandler()),
 }
 
@@ -305,16 +331,36 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_submit_sees_the_change(change: str) -> None:
     root, timeout = logging.getLogger(), socket.getdefaulttimeout()
-    level, handlers = root.level, list(root.handlers)
+    level, handlers, errors = root.level, list(root.handlers), numpy.geterr()
     with decimal.localcontext(), warnings.catch_warnings():
-        seen = settings.Seen()
+        seen = settings.SettingsSeen()
         assert seen.still()
         CHANGES[change]()
         still = seen.still()
     socket.setdefaulttimeout(timeout)
     root.setLevel(level)
+    numpy.seterr(**errors)
     root.handlers[:] = handlers
     assert not still
+
+
+def test_a_recursion_limit_is_never_lowered() -> None:
+    """Tasks inside tasks may run on it (`nested/family.py`)."""
+    before = sys.getrecursionlimit()
+    setting_kinds.KINDS["recursion limit"].put(before - 100)
+    assert sys.getrecursionlimit() == before
+
+
+def test_what_the_program_leaves_again_is_what_the_worker_had(
+    monkeypatch: pytest.MonkeyPatch, timeout: None
+) -> None:
+    """And not what a fresh process has: its variables, or its flags, may say something else."""
+    monkeypatch.setattr(settings, "_told", {})
+    monkeypatch.setattr(settings, "_began", {})
+    settings.put(msgspec.msgpack.encode({"socket timeout": [1.0]}))
+    assert socket.getdefaulttimeout() == 1.0
+    settings.put(msgspec.msgpack.encode({}))
+    assert socket.getdefaulttimeout() == 3.5
 
 
 def test_a_locale_that_a_machine_has_not_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -132,7 +132,7 @@ class ChangeWatch:
 
     def settings(self) -> None:
         """Watch those of the interpreter, as they are in this thread."""
-        self._entries.append((settings.look, settings.Seen(), (True,)))
+        self._entries.append((settings.look, settings.SettingsSeen(), (True,)))
 
     def values(self, *values: Any) -> None:
         for value in values:

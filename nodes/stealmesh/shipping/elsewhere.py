@@ -31,6 +31,7 @@ from stealmesh.shipping.variables import (
     is_light,
     is_plain,
     refuse_futures,
+    refuse_only_for_children,
 )
 from stealmesh_protocol import apart
 
@@ -49,6 +50,7 @@ Payload = tuple[PieceKind | None, bytes]
 def packed_elsewhere(module: str, name: str, value: Any, reach: Reach) -> Payload:
     """A global of a module that workers import. Kind None: they have it."""
     refuse_futures(f"{module}.{name}", value)
+    refuse_only_for_children(f"{module}.{name}", value)
     if is_plain(value) or (type(value) in FILLED_IN_PLACE and is_light(value)):
         is_as_first_seen(module, name, "", value)
         return _filled_in_place((module, name), value, reach)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stealmesh.shipping.change_watch import ChangeWatch
+from stealmesh.shipping.open_ends import handed_over
 from stealmesh.shipping.opening import Piece
 from stealmesh.shipping.packing import Pickler, dumps, pieces_for, with_pieces
 from stealmesh.shipping.reach import Reach, functions_in, is_watched, walk, walk_all
@@ -39,6 +40,9 @@ class WorkersSender(whole.Sender):
 
     def pickler(self) -> Any:
         return Pickler
+
+    def own_way(self, value: Any) -> Any:
+        return handed_over(value)
 
 
 class ProgramsSender(WorkersSender):

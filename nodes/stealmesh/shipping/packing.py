@@ -35,7 +35,11 @@ from stealmesh.shipping.own_classes import changes_of
 from stealmesh.shipping.pickler import Call, Pickler, dump, on_the_way_back
 from stealmesh.shipping.reach import Key, Reach
 from stealmesh.shipping.source import Source, text_of_main
-from stealmesh.shipping.variables import is_home_of, refuse_futures
+from stealmesh.shipping.variables import (
+    is_home_of,
+    refuse_futures,
+    refuse_only_for_children,
+)
 from stealmesh_protocol import apart
 from stealmesh_protocol.ids import digest_of
 
@@ -45,11 +49,6 @@ Reached = set[str | type] | frozenset[str | type]
 
 KEPT_OCTETS_MAX = 1 << 20
 """A larger global is packed anew for each function that reaches it, rather than kept twice."""
-
-
-ONLY_FOR_CHILDREN = "only be shared between processes through inheritance"
-"""What locks, queues, values and arrays of multiprocessing say, wherever they lie. A second one in each worker, made
-from the program's text, would guard and count nothing."""
 
 
 @dataclass(slots=True)
@@ -223,11 +222,7 @@ def _packed_global(
     except apart.CannotBeLeftOut:
         raise  # the program's file has not what the future will be
     except Exception as error:
-        if ONLY_FOR_CHILDREN in str(error):
-            raise pickle.PicklingError(
-                f"the global {name!r}: {error}, and workers of a mesh are no children of this program: use what a "
-                "multiprocessing.Manager() makes (Lock, Value, Queue, ...), or an actor"
-            ) from error
+        refuse_only_for_children(name, value, error)
         if source is None or not source.binds(name):
             raise
         if name in source.restless:

@@ -23,6 +23,7 @@ import cloudpickle.cloudpickle as by_value
 from stealmesh.shipping import opening
 from stealmesh.shipping.change_watch import ChangeWatch, content
 from stealmesh.shipping.dispatching import registry_of
+from stealmesh.shipping.open_ends import handed_over
 from stealmesh.shipping.reach import (
     Key,
     Reach,
@@ -34,7 +35,6 @@ from stealmesh.shipping.reach import (
     walk_all,
     walk_code,
 )
-from stealmesh_protocol.open_ends import handed_over
 from stealmesh_protocol.raised import Refused, headline, interruptible
 
 _ALIASED = frozenset({list, dict, set, object})

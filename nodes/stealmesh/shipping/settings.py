@@ -78,7 +78,7 @@ def put(packed: bytes) -> None:
     _told.update(own)
 
 
-class Seen:
+class SettingsSeen:
     """The settings as they were once. Every submit asks whether they still are, so of some we look at the parts
     that programs change: about two microseconds."""
 
@@ -103,7 +103,7 @@ class Seen:
         )
 
 
-def look(seen: Seen) -> tuple[bool]:
+def look(seen: SettingsSeen) -> tuple[bool]:
     """For a ChangeWatch."""
     return (seen.still(),)
 

@@ -1,11 +1,12 @@
 """What can be told of a variable's value without running code of the user's.
 
 Decides what is plain data, what is as it was when it was first seen, and that a variable may hold no
-future. Refuses to know how it travels.
+future, and nothing that only children of the program could share. Refuses to know how it travels.
 """
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter, OrderedDict, defaultdict, deque
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
@@ -55,6 +56,30 @@ def refuse_futures(name: str, value: Any) -> None:
         raise GlobalHoldsFuture(
             f"{name} holds a future, and a global goes once to each worker: pass the future as an argument"
         )
+
+
+ONLY_FOR_CHILDREN = "only be shared between processes through inheritance"
+"""What locks, queues, values and arrays of multiprocessing say, wherever they lie. A second one in each worker, made
+from the program's text or by an import, would guard and count nothing."""
+_ONLY_FOR_CHILDREN = (
+    "multiprocessing.synchronize",
+    "multiprocessing.queues",
+    "multiprocessing.sharedctypes",
+)
+
+
+def refuse_only_for_children(name: str, value: Any, error: Exception | None = None) -> None:
+    """Raise if only children of the program could share the value, or what is in it, as this error says."""
+    told = str(error)
+    if error is None:
+        if type(value).__module__ not in _ONLY_FOR_CHILDREN:
+            return
+        told = f"{type(value).__name__} objects should {ONLY_FOR_CHILDREN}"
+    if ONLY_FOR_CHILDREN in told:
+        raise pickle.PicklingError(
+            f"the global {name!r}: {told}, and workers of a mesh are no children of this program: use what a "
+            "multiprocessing.Manager() makes (Lock, Value, Queue, ...), or an actor"
+        ) from error
 
 
 def is_home_of(value: Any, module: str, qualname: str) -> bool:
