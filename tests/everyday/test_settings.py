@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import decimal
 import logging
+import os
 import socket
 import sys
 import threading
@@ -152,6 +153,21 @@ def test_each_thread_submits_with_its_own(mesh: stealmesh.Mesh) -> None:
     assert found == {precision: {text} for precision, text in THIRDS.items()}
 
 
+def busy_thirds_of_children() -> list[tuple[int, str]]:
+    return list(stealmesh.here().map(busy_third_and_where, [0.2] * 6))
+
+
+def busy_third_and_where(seconds: float) -> tuple[int, str]:
+    return os.getpid(), busy_third(seconds)
+
+
+def test_children_that_go_elsewhere_have_them() -> None:
+    with decimal.localcontext() as here, stealmesh.Mesh(workers=2) as two:
+        here.prec = 50
+        found = two.submit(busy_thirds_of_children).result(PATIENCE)
+    assert {text for _, text in found} == {THIRDS[50]}, found
+
+
 def test_tasks_side_by_side_have_them() -> None:
     with decimal.localcontext() as here, stealmesh.Mesh(workers=1, threads=3) as side:
         here.prec = 50
@@ -253,6 +269,7 @@ def look():
         divided(),
         str(numpy.array([1.23456])),
         logging.getLogger().level,
+        len(logging.getLogger().handlers),
     ]
 
 
@@ -261,15 +278,16 @@ if __name__ == "__main__":
         print(mesh.submit(look).result())
         logging.getLogger().setLevel(logging.WARNING)
         numpy.seterr(divide="ignore")
-        print(mesh.submit(look).result()[-3::2])
+        found = mesh.submit(look).result()
+        print(found[3], *found[-2:])
 """
 
 
 def test_what_a_program_sets_at_its_head(tmp_path: Path) -> None:
     done = run(PROGRAM, tmp_path)
     first, second = done.stdout.splitlines()
-    assert first == "[3000, 6001, 'C.UTF-8', 'raised', '[1.23]', 20]", done.stderr
-    assert second == "[None, 30]"
+    assert first == "[3000, 6001, 'C.UTF-8', 'raised', '[1.23]', 20, 1]", done.stderr
+    assert second == "None 30 1"
     assert done.stderr.count("<INFO from a task>") == 1
     assert "not this" not in done.stderr
 

@@ -96,8 +96,6 @@ class Living:
     no_ship: tuple[str, ...] = ()
     """Modules that the program does not send: those of this machine stay as they are."""
     defining: int = 0
-    settings: Piece | None = None
-    """The last that came: what is packed here goes with them, too."""
     current: tuple[Piece, ...] | None = None
     """The pieces applied last, while all of them are still in place."""
     collected: tuple[Piece, ...] | None = None
@@ -159,7 +157,6 @@ class Living:
         del self.pending[key]
         if kind == PieceKind.SETTINGS:
             settings.put(payload)
-            self.settings = piece
             self.versions[key] = version
             return
         place = place_of(module)

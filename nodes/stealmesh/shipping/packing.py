@@ -94,11 +94,8 @@ def pack(value: Any, no_ship: tuple[str, ...] = ()) -> Packed:
 
 
 def _settings() -> tuple[Piece, ...]:
-    """Those of the interpreter, if the program has made any. In a worker: those that its program has."""
-    living = opening.living()
-    if living is not None:
-        return () if living.settings is None else (living.settings,)
-    packed = settings.taken()
+    """Those of the interpreter, if the program has made any. What a task sends goes with the task's own function."""
+    packed = None if opening.living() is not None else settings.taken()
     if packed is None:
         return ()
     return (("", "", digest_of(packed)[:12], int(PieceKind.SETTINGS), packed),)
