@@ -130,6 +130,9 @@ class ChangeWatch:
         """Watch which names the module has."""
         self._add(_names, vars(module))
 
+    def attribute(self, target: ModuleType | type, name: str) -> None:
+        self._entries.append((lambda target: (vars(target)[name],), target, (vars(target)[name],)))
+
     def settings(self) -> None:
         """Watch those of the interpreter, as they are in this thread."""
         self._entries.append((settings.look, settings.SettingsSeen(), (True,)))

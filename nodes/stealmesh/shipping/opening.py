@@ -44,6 +44,8 @@ class PieceKind(IntEnum):
     """The name of a module."""
     ABSENT = 4
     """The program has deleted it."""
+    PATCH = 6
+    """A pickle of a module, a path in it, and what the program has put there (patches.py)."""
     SETTINGS = 5
     """Of the interpreter (settings.py); they belong to no module and have no name."""
     PLAIN = 3
@@ -159,6 +161,10 @@ class Living:
             settings.put(payload)
             self.versions[key] = version
             return
+        if kind == PieceKind.PATCH:
+            self._patch(*pickle.loads(payload))
+            self.versions[key] = version
+            return
         place = place_of(module)
         if kind == PieceKind.SOURCE:
             if name not in place:
@@ -201,6 +207,21 @@ class Living:
             else:
                 self.originals.setdefault(key, _own_attribute(target, attribute))
             _set_attribute(target, attribute, _MISSING if value is ABSENT else value)
+
+    def _patch(self, module: str, path: tuple[str, ...], value: Any) -> None:
+        try:
+            target: Any = importlib.import_module(module)
+        except ImportError:
+            return  # what needs it says so
+        *inside, attribute = path
+        for name in inside:
+            target = getattr(target, name)
+        key = (module, path[0], ".".join(path))
+        if value is not ORIGINAL:
+            self.originals.setdefault(key, vars(target).get(attribute, _MISSING))
+            setattr(target, attribute, value)
+        elif self.originals.get(key, _MISSING) is not _MISSING:
+            setattr(target, attribute, self.originals[key])
 
     def _put_back(self, place: dict[str, Any], module: str, name: str) -> None:
         """Let the global be what the import made of it, or the text."""

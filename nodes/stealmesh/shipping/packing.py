@@ -8,7 +8,8 @@ Decides what travels as a name, what as a value, and what is made from the progr
 * A class of the program's file is made there from its text, with the methods and plain attributes
   that have been changed since; a class of a notebook travels whole.
 * A value that cannot be pickled (a lock, a connection) is made from the text as well.
-* Settings of the interpreter go first (settings.py).
+* Settings of the interpreter go first (settings.py), then what the program's file has put into other modules
+  (patches.py).
 * Of the program's other modules those variables go along that functions reach, if they are not what
   the import makes (elsewhere.py), unless the module itself rebinds them (`global`): that is its own
   business in each process.
@@ -32,6 +33,7 @@ from stealmesh.shipping.change_watch import ChangeWatch
 from stealmesh.shipping.elsewhere import is_deleted, packed_elsewhere
 from stealmesh.shipping.opening import Piece, PieceKind
 from stealmesh.shipping.own_classes import changes_of
+from stealmesh.shipping.patches import Patch, patches_of
 from stealmesh.shipping.pickler import Call, Pickler, dump, on_the_way_back
 from stealmesh.shipping.reach import Key, Reach
 from stealmesh.shipping.source import Source, text_of_main
@@ -85,7 +87,7 @@ def pack(value: Any, no_ship: tuple[str, ...] = ()) -> Packed:
     else:
         reach.watch.value(value)
     reach.watch.settings()
-    own = _settings()
+    own = (*_settings(), *_patches(reach))
     blob = dump(value, reach)
     pieces = (*own, *pieces_for(reach, value))
     reach.watch.close()
@@ -99,6 +101,27 @@ def _settings() -> tuple[Piece, ...]:
     if packed is None:
         return ()
     return (("", "", digest_of(packed)[:12], int(PieceKind.SETTINGS), packed),)
+
+
+def _patches(reach: Reach) -> tuple[Piece, ...]:
+    """What the program has put into modules that are not its own. In a worker it is there."""
+    if opening.living() is not None:
+        return ()
+    main = vars(sys.modules["__main__"])
+    made = (_patch(each, reach) for each in patches_of(source_of("__main__"), main, reach))
+    return tuple(piece for piece in made if piece is not None)
+
+
+def _patch(patch: Patch, reach: Reach) -> Piece | None:
+    try:
+        payload = dump(patch, reach)
+    except apart.CannotBeLeftOut:
+        raise
+    except Exception:  # noqa: BLE001 - pickling runs the object's own code
+        return None  # workers have their own
+    module, path, _ = patch
+    name = ".".join((module, *path))
+    return "", name, digest_of(payload)[:12], int(PieceKind.PATCH), payload
 
 
 def meant_for(needs: tuple[tuple[str, str], ...], blob: bytes) -> bytes:
