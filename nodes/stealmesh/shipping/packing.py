@@ -266,8 +266,10 @@ def source_of(module: str) -> Source | None:
     if _main_source[0] is not main:
         text = text_of_main(main)
         path = getattr(main, "__file__", None)
-        path = os.path.abspath(path) if path else "<string>"
-        _main_source = (main, None if text is None else Source(text, path))
+        if text is None:  # nor is there a path to make absolute: the working directory may be gone
+            _main_source = (main, None)
+        else:
+            _main_source = (main, Source(text, os.path.abspath(path) if path else "<string>"))
     return _main_source[1]
 
 
