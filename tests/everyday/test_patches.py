@@ -40,6 +40,16 @@ collections.Iterable = collections.abc.Iterable
 JSONEncoder.default = named
 ssl._create_default_https_context = ssl._create_unverified_context
 time.nap = lambda seconds: "napped"
+
+
+
+def patches():
+    time.set_in_a_function = "set"
+
+
+patches()
+if "never" in sys.argv:
+    time.never = 1
 if sys:
     json.decoder.scanner.NUMBER = "no pattern"
 threading.lock_of_the_program = threading.Lock()
@@ -57,6 +67,7 @@ def looks():
         hasattr(threading, "lock_of_the_program"),
         sys.displayhook is None,
         Odd.color,
+        time.set_in_a_function,
     ]
 
 
@@ -78,7 +89,7 @@ if __name__ == "__main__":
     )
     done = run(program, tmp_path)
     assert done.stdout == (
-        'Iterable, "an Odd", _create_unverified_context, napped, no pattern, False, False, own\n'
+        'Iterable, "an Odd", _create_unverified_context, napped, no pattern, False, False, own, set\n'
     ), done.stderr
 
 

@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,8 @@ import pytest
 from tests.everyday.programs import run, write
 
 import stealmesh
-from stealmesh.host.hideout import PATH_OCTETS_MAX, hideout
+from stealmesh.host.hideout import PATH_OCTETS_MAX, bases, hideout
+from stealmesh.host.local import LocalMesh, LocalNode
 from stealmesh.host.machine import UNLIMITED
 from stealmesh.transport import TransportError, sockets
 
@@ -249,6 +251,31 @@ def test_sitecustomize_that_talks_and_imports(tmp_path: Path) -> None:
     path = os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])
     done = run(HELLO, tmp_path, variables={"PYTHONPATH": path})
     assert done.stdout == FINE, done.stderr
+
+
+def test_nodes_that_are_interrupted_while_they_start_leave_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Ctrl-C when the first has its directory and the second has not: they are killed, and cannot clear up."""
+    pids: list[int] = []
+    ready = LocalMesh._ready
+
+    def interrupted(self: LocalMesh, node: LocalNode, deadline: float) -> LocalNode:
+        pids.append(node.process.pid)
+        if len(pids) > 1:
+            raise KeyboardInterrupt
+        return ready(self, node, deadline)
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(LocalMesh, "_ready", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stealmesh.Mesh(nodes=2, workers=2)
+    assert len(pids) == 2
+    assert not list(tmp_path.iterdir())
+    assert not any(
+        path for base in bases() for pid in pids for path in Path(base).glob(f"stealmesh-{pid}-*")
+    )
 
 
 def test_an_interpreter_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:

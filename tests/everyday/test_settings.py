@@ -362,6 +362,15 @@ def test_a_submit_sees_the_change(change: str) -> None:
     assert not still
 
 
+def test_a_level_that_a_logger_has_no_more_is_gone() -> None:
+    kind, logger = setting_kinds.KINDS["logging"], logging.getLogger("stealmesh.tests.leveled")
+    level, disabled, named, shown = kind.now()
+    kind.put([level, disabled, {**named, logger.name: logging.ERROR}, shown])
+    assert logger.level == logging.ERROR
+    kind.put([level, disabled, named, shown])
+    assert logger.level == logging.NOTSET
+
+
 def test_a_recursion_limit_is_never_lowered() -> None:
     """Tasks inside tasks may run on it (`nested/family.py`)."""
     before = sys.getrecursionlimit()

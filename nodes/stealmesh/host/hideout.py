@@ -57,8 +57,13 @@ def bases() -> list[str]:
     return list(dict.fromkeys(path for path in found if os.path.isabs(path)))
 
 
-def _sweep(base: str) -> None:
+def sweep() -> None:
     """Remove what killed nodes of this user left behind."""
+    for base in bases():
+        _sweep(base)
+
+
+def _sweep(base: str) -> None:
     for left in dead_in(base):
         shutil.rmtree(left, ignore_errors=True)  # it follows no link
 

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stealmesh.host import interpreter
+from stealmesh.host.hideout import sweep
 from stealmesh.host.node import NodeOptions
 from stealmesh.host.restarts import Restarts
 from stealmesh_protocol.errors import CannotStart, MeshError
@@ -82,6 +83,7 @@ class LocalMesh:
                 node.process.kill()
                 node.process.wait()
                 node.wire.close()
+            sweep()
             raise
 
     def endpoints(self) -> list[list[str]]:
@@ -105,6 +107,7 @@ class LocalMesh:
             except subprocess.TimeoutExpired:
                 node.process.kill()
                 node.process.wait()
+                sweep()
         for keeper in self._keepers:
             keeper.join()
 

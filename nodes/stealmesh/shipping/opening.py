@@ -42,15 +42,15 @@ class PieceKind(IntEnum):
     """It is made from the program's text, or by an import; then these attributes are set, if there are any."""
     MODULE = 2
     """The name of a module."""
-    ABSENT = 4
-    """The program has deleted it."""
-    PATCH = 6
-    """A pickle of a module, a path in it, and what the program has put there (patches.py)."""
-    SETTINGS = 5
-    """Of the interpreter (settings.py); they belong to no module and have no name."""
     PLAIN = 3
     """A pickle of plain data; a list, dict or set that is there already is filled anew, for others
     may hold it, too."""
+    ABSENT = 4
+    """The program has deleted it."""
+    SETTINGS = 5
+    """Of the interpreter (settings.py); they belong to no module and have no name."""
+    PATCH = 6
+    """A pickle of a module, a path in it, and what the program has put there (patches.py)."""
 
 
 Piece = tuple[str, str, bytes, int, bytes]
@@ -159,12 +159,13 @@ class Living:
         del self.pending[key]
         if kind == PieceKind.SETTINGS:
             settings.put(payload)
-            self.versions[key] = version
-            return
-        if kind == PieceKind.PATCH:
+        elif kind == PieceKind.PATCH:
             self._patch(*pickle.loads(payload))
-            self.versions[key] = version
-            return
+        else:
+            self._put_global(module, name, kind, payload)
+        self.versions[key] = version
+
+    def _put_global(self, module: str, name: str, kind: int, payload: bytes) -> None:
         place = place_of(module)
         if kind == PieceKind.SOURCE:
             if name not in place:
@@ -187,7 +188,6 @@ class Living:
                 place[name] = _in_place_of(place.get(name), pickle.loads(payload))
             else:
                 place[name] = pickle.loads(payload)
-        self.versions[key] = version
 
     def _set_attributes(
         self, place: dict[str, Any], module: str, name: str, attributes: dict[str, Any]

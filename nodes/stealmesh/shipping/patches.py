@@ -1,9 +1,9 @@
 """What the program's file puts into modules that are not its own: `json.JSONEncoder.default = mine` at its head.
 
 A forked child has such patches, a spawned one makes them again, and so the program's functions count on them. Decides
-which there are, by the assignments in the text of the program's file: in its statements outside of functions, to an
-attribute of a module or class that workers import from elsewhere. What is assigned elsewhere, or cannot be pickled, is
-the program's own. Refuses to know how patches travel (packing.py) and are put in place (opening.py).
+which there are, by the assignments in the text of the program's file to an attribute of a module or class that workers
+import from elsewhere, and takes what is there now. What is assigned elsewhere, or cannot be pickled, is the program's
+own. Refuses to know how patches travel (packing.py) and are put in place (opening.py).
 """
 
 from __future__ import annotations
@@ -40,20 +40,17 @@ def _assigned(source: Source) -> tuple[tuple[str, ...], ...]:
     """The dotted names that the file assigns to, read once."""
     global _read
     if _read[0] is not source:
-        found = dict.fromkeys(_paths_in(ast.parse(source.text).body))
+        found = dict.fromkeys(_paths_in(ast.parse(source.text)))
         _read = (source, tuple(found))
     return _read[1]
 
 
-def _paths_in(statements: list[ast.stmt]) -> Iterator[tuple[str, ...]]:
-    for statement in statements:
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            continue
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-                path = _path(node)
-                if path:
-                    yield path
+def _paths_in(text: ast.Module) -> Iterator[tuple[str, ...]]:
+    for node in ast.walk(text):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            path = _path(node)
+            if path:
+                yield path
 
 
 def _path(node: ast.expr) -> tuple[str, ...]:

@@ -184,6 +184,8 @@ def _shown(handler: Any) -> Any:
 
 _handlers: list[logging.Handler] = []
 """Those that this process has from the program."""
+_leveled: set[str] = set()
+"""The loggers whose levels it has from the program."""
 
 
 def _put_logging(told: list[Any]) -> None:
@@ -191,8 +193,10 @@ def _put_logging(told: list[Any]) -> None:
     root = logging.getLogger()
     root.setLevel(level)
     logging.disable(disabled)
-    for name, each in named.items():
-        logging.getLogger(name).setLevel(each)
+    for name in {*_leveled, *named}:
+        logging.getLogger(name).setLevel(named.get(name, logging.NOTSET))
+    _leveled.clear()
+    _leveled.update(named)
     for handler in _handlers:
         root.removeHandler(handler)
     _handlers[:] = [_handler(*each) for each in shown]
