@@ -20,16 +20,12 @@ from random import Random
 from types import FrameType
 from typing import Any, SupportsIndex
 
-import msgspec
-
 from stealmesh_engine.config import Config
 from stealmesh_engine.core import NodeCore
-from stealmesh_engine.effects import Deliver, Dial, Effect, RunChunk, Send
+from stealmesh_engine.effects import Deliver, Dial, Effect, Send
 from stealmesh_engine.events import (
     AskJournals,
     AskLook,
-    BagStep,
-    ChunkDone,
     Event,
     Heard,
     Tick,
@@ -60,8 +56,6 @@ from stealmesh_protocol.messages import (
     ValueGet,
     Welcome,
 )
-from stealmesh_protocol.values import OUTCOMES, UNLOADABLE, Failure, pack_outcomes
-from stealmesh_sim.actors import VirtualActor
 from stealmesh_sim.checkers import Checkers, DeliveredJob
 from stealmesh_sim.disks import VirtualDisk
 from stealmesh_sim.durable_programs import Launcher
@@ -71,10 +65,9 @@ from stealmesh_sim.lies import Liar, Overheard
 from stealmesh_sim.network import Latency, Network, Station
 from stealmesh_sim.process import Process
 from stealmesh_sim.programs import VirtualProgram, Wish
-from stealmesh_sim.side_by_side import Lane, VirtualSide
 from stealmesh_sim.value_checks import ValueChecks
+from stealmesh_sim.wary_workers import WaryActor, WarySide, WaryWorker
 from stealmesh_sim.work import CostLaw, VirtualTree, Work
-from stealmesh_sim.workers import VirtualWorker
 from stealmesh_sim.world import World
 
 RECIPES = 192
@@ -263,93 +256,6 @@ class SaysAgain(list[float]):
 
     def pop(self, at: SupportsIndex = -1) -> float:
         return super().pop(at) if self else 0.05
-
-
-class Wary(VirtualWorker):
-    """It may be handed nonsense by the insider: it fails, as a real worker would."""
-
-    __slots__ = ()
-    _forged: set[JobId]
-    _nonsense: set[int]
-
-    def run(self, effect: RunChunk) -> None:
-        try:
-            super().run(effect)
-        except (Breach, KeyError, ValueError, TypeError, msgspec.MsgspecError):
-            if effect.spec.job not in self._forged:
-                raise
-            self._nonsense.add(effect.chunk)
-            self.queue.append(effect)
-            self.process.world.after(0.00005, self._read, self.life)
-
-    def _begin(self, chunk: RunChunk) -> None:
-        if chunk.chunk not in self._nonsense:
-            try:
-                super()._begin(chunk)
-            except (Breach, ValueError, TypeError, msgspec.MsgspecError):
-                if chunk.spec.job not in self._forged:
-                    raise
-                self._nonsense.add(chunk.chunk)
-        if chunk.chunk in self._nonsense:
-            self.running, self.since, self.bag = chunk, self.process.world.now, None
-            self.lo, self.hi = chunk.lo, chunk.hi
-            self.process.world.after(0.001, self._fail, self.life, chunk)
-
-    def _answer(self, life: int, number: int, give: bool) -> None:
-        if number not in self._nonsense:
-            super()._answer(life, number, give)
-
-    def _fail(self, life: int, chunk: RunChunk) -> None:
-        if life != self.life or self.running is not chunk:
-            return
-        self.running = None
-        hear, number = self.process.hear, chunk.chunk
-        if chunk.spec.kind is JobKind.EXPLORE:
-            hear(BagStep(self.number, number, bytes([OUTCOMES]), b"", 0, 0, 0.0, failed=1))
-        else:
-            count = min(chunk.hi - chunk.lo, 1000)
-            failures = [Failure(at, UNLOADABLE, text="cannot be opened") for at in range(count)]
-            blob = pack_outcomes(None, failures)[1]
-            hear(ChunkDone(self.number, number, OUTCOMES, blob, 0.0, count, chunk.hi))
-        self._read(life)
-
-
-class WaryWorker(Wary):
-    __slots__ = ("_forged", "_nonsense")
-
-    def __init__(self, process: Process, number: int, forged: set[JobId]) -> None:
-        super().__init__(process, number)
-        self._forged, self._nonsense = forged, set()
-
-
-class WaryActor(Wary, VirtualActor):
-    __slots__ = ("_forged", "_nonsense")
-
-    def __init__(self, process: Process, number: int, forged: set[JobId]) -> None:
-        super().__init__(process, number)
-        self._forged, self._nonsense = forged, set()
-
-    def run(self, effect: RunChunk) -> None:
-        super().run(effect)
-        if effect.chunk in self._nonsense:
-            self.starts_up()
-
-
-class WaryLane(Wary, Lane):
-    __slots__ = ("_forged", "_nonsense")
-
-    def __init__(self, side: VirtualSide, order: RunChunk, forged: set[JobId]) -> None:
-        super().__init__(side, order)
-        self._forged, self._nonsense = forged, set()
-
-
-class WarySide(VirtualSide):
-    def __init__(self, plain: VirtualSide, forged: set[JobId]) -> None:
-        super().__init__(plain.process, plain.number, plain.threads)
-        self._forged = forged
-
-    def _lane(self, effect: RunChunk) -> Lane:
-        return WaryLane(self, effect, self._forged)
 
 
 @dataclass(slots=True)

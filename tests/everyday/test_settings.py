@@ -114,6 +114,7 @@ def test_a_thread_that_has_set_nothing_counts_as_the_main_thread(mesh: stealmesh
 
     def submit() -> None:
         found.append(mesh.submit(third).result(PATIENCE))
+        found.append(mesh.submit(lambda: third()).result(PATIENCE))  # which this thread packs
 
     for precision in (50, 28):
         with decimal.localcontext() as here:
@@ -122,7 +123,7 @@ def test_a_thread_that_has_set_nothing_counts_as_the_main_thread(mesh: stealmesh
             thread = threading.Thread(target=submit)
             thread.start()
             thread.join(PATIENCE)
-    assert found == [THIRDS[50], THIRDS[50], THIRDS[28], THIRDS[28]]
+    assert found == 4 * [THIRDS[50]] + 4 * [THIRDS[28]]
 
 
 def test_a_callback_submits_with_what_its_call_began(mesh: stealmesh.Mesh) -> None:
