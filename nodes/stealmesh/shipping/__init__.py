@@ -9,6 +9,9 @@
       pickler   what travels as a name
       change_watch  has any of it changed since?
       own_classes   what has become of a class
+      settings      what the program has set of the interpreter (setting_kinds: each of them)
+      patches       what its file has put into modules of others
+      open_ends     connections, which are handed over
                      source    the text of the program's own file, on both sides
 
 Modules travel whole, as text, in one bundle. What is in `__main__` travels piece by piece, each
