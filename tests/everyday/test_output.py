@@ -66,6 +66,10 @@ def stays_until(file: str) -> None:
 # ---------------------------------------------------------------- kinds of prints
 
 
+SHOWS_WARNINGS = pytest.mark.filterwarnings("default")
+"""Tasks have the filters of their program, and in a test run these raise."""
+
+
 def says_all(x: int) -> int:
     print("print", x)
     print("to stderr", x, file=sys.stderr)
@@ -83,6 +87,7 @@ def says_all(x: int) -> int:
     return x
 
 
+@SHOWS_WARNINGS
 def test_all_that_a_task_prints_comes_in_order(view: MeshView, lines: Lines) -> None:
     assert view.submit(says_all, 5).result() == 5
     said = lines()
@@ -408,6 +413,7 @@ def test_too_many_lines_are_counted_and_nothing_waits(view: MeshView, lines: Lin
     assert all(0 < s < 45_000 for s in shown)
 
 
+@SHOWS_WARNINGS
 def test_none_shows_nothing(mesh: stealmesh.Mesh, lines: Lines) -> None:
     mesh.options(output="none").submit(says_all, 1).result()
     assert lines() == []
