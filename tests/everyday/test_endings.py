@@ -9,6 +9,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 import weakref
@@ -378,8 +379,13 @@ def test_the_end_of_the_program_waits_for_callbacks_of_a_mesh_that_has_ended(
     assert (done.stdout, done.returncode) == ("told\n", 0), done.stderr
 
 
-def test_the_key_of_a_killed_program_goes_with_the_next_mesh(tmp_path: Path) -> None:
-    """A program that is killed cannot take its key file away."""
+def test_the_key_of_a_killed_program_goes_with_the_next_mesh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that is killed cannot take its key file away. A place of its own: a mesh of a test beside this one
+    would be the next."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     code = "import os, stealmesh\nprint(stealmesh.Mesh(workers=1).key_file, flush=True)\nos.kill(os.getpid(), 9)\n"
     told = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False

@@ -213,7 +213,9 @@ def test_a_new_kind_of_message_is_ignored_and_counted(tmp_path: Path) -> None:
             assert refusals(mesh).keys() == {"garbled:kind"}
             assert len(nodes_of(mesh)) == 2
             counters = mesh.status()["counters"]
-            assert not [name for name in counters if name.startswith("rude-")]
+            # A link that a busy machine has made anew says something before it is told so.
+            rude = {name for name in counters if name.startswith("rude-")} - {"rude-no-session"}
+            assert not rude
             assert not counters.get("peers-declared-dead")
     finally:
         nodes.stop()
